@@ -89,7 +89,8 @@ class KeptPages:
             known = self._nodes.get(node)
             is_read_otherwise = known is not None and known.is_read_otherwise(content)
             self._handles[handle] = _Handle(0, writes=True)
-            self._learn(handle, node)
+            if node:
+                self._learn(handle, node)
             if is_read_otherwise:
                 return Pages.BYPASSED
             if node and content is not None and content.lasts:
@@ -125,7 +126,7 @@ class KeptPages:
             gone = self._handles.get(handle)
             if gone is None:
                 return
-            if gone.writes:
+            if gone.writes and not gone.node:
                 self._learn(handle, node)
             del self._handles[handle]
             if not gone.node:

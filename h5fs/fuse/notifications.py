@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 _HEADER = struct.Struct("=IiQ")  # length, code, unique
 _INODE = struct.Struct("=Qqq")  # node, offset (below 0: attributes alone), length
+_STATUS = struct.Struct("=IiQQqq")  # both
 _ENTRY = struct.Struct("=QII")  # parent's node, length of the name, flags
 _NODES = struct.Struct("=I4xQ")  # how many follow; the rest is spare
 _NOTIFY_INVALIDATE_INODE = 2
@@ -25,10 +26,10 @@ _ROOT = 1
 
 
 class Notifier:
-    """Writes notifications to a mount's /dev/fuse."""
+    """Writes notifications to a mount's /dev/fuse, of which it has the ``descriptor``."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     def expire(self) -> bool:
         """Let the kernel ask for every name and status anew; return False if the kernel cannot.
@@ -55,7 +56,12 @@ class Notifier:
 
         Waits for nothing, as ``expire``.
         """
-        self._tell(_NOTIFY_INVALIDATE_INODE, _INODE.pack(node, -1, 0))
+        # At the end of each change: so it is one function.
+        message = _STATUS.pack(_STATUS.size, _NOTIFY_INVALIDATE_INODE, 0, node, -1, 0)
+        try:  # noqa: SIM105  (suppress() takes longer than the rest)
+            os.write(self.descriptor, message)
+        except OSError:  # the kernel does not know the node, or the mount has ended
+            pass
 
     def prune(self, nodes: Sequence[int]) -> bool:
         """Let the kernel forget those nodes that no program uses; return False if it cannot.
@@ -67,7 +73,7 @@ class Notifier:
     def _tell(self, code: int, body: bytes) -> bool:
         """Return whether the kernel knows the message."""
         try:
-            os.write(self._descriptor, _HEADER.pack(_HEADER.size + len(body), code, 0) + body)
+            os.write(self.descriptor, _HEADER.pack(_HEADER.size + len(body), code, 0) + body)
         except OSError as error:
             # ENOENT: the kernel does not know the name; ENODEV, ENOTCONN: the mount has ended.
             return error.errno != errno.EINVAL

@@ -8,7 +8,6 @@ Safe to use from any thread.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 
 import msgspec
 
@@ -24,13 +23,13 @@ class OpenNodes:
         self._handles_of: dict[int, list[int]] = {}
         self._new: set[int] = set()
         self._name_of: dict[int, bytes] = {}
-        self._names: Counter[bytes] = Counter()
+        self._names: dict[bytes, int] = {}  # how many handles
 
     def open(self, handle: int, node: int, name: bytes = b"") -> None:
         """Take note of a new handle; ``node`` is 0 for a new file."""
         with self._lock:
             self._name_of[handle] = name
-            self._names[name] += 1
+            self._names[name] = self._names.get(name, 0) + 1
             self._node_of[handle] = node
             if node:
                 self._handles_of.setdefault(node, []).append(handle)

@@ -16,21 +16,22 @@ import threading
 
 
 class Receiver:
-    """Who receives. Safe to use from any thread.
+    """Who receives: ``thread``, by its number. Safe to use from any thread.
 
     ``_changed`` has the lock that protects all members; it is held for moments only. While the role
-    ``is_shared``, every thread receives.
+    ``is_shared``, every thread receives. Only a thread itself makes itself the one that receives,
+    or gives that up, but for ``share``: so it may look without the lock.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
-        self._thread: int | None = None
+        self.thread: int | None = None
         self._waiting_count = 0
         self.is_shared = False
 
     def is_this_thread(self) -> bool:
         """Whether the calling thread receives."""
-        return self._thread == threading.get_ident() or self.is_shared
+        return self.thread == threading.get_ident() or self.is_shared
 
     def is_awaited(self) -> bool:
         """Whether a thread waits to receive."""
@@ -48,22 +49,22 @@ class Receiver:
             finally:
                 self._waiting_count -= 1
             if is_free and not self.is_shared:
-                self._thread = threading.get_ident()
+                self.thread = threading.get_ident()
             return is_free
 
     def give(self) -> None:
         """Let another thread receive. Does nothing when the calling one does not."""
         with self._changed:
-            if self._thread == threading.get_ident():
-                self._thread = None
+            if self.thread == threading.get_ident():
+                self.thread = None
                 self._changed.notify()
 
     def share(self) -> None:
         """Let all threads receive, until ``is_shared`` is taken back."""
         with self._changed:
             self.is_shared = True
-            self._thread = None
+            self.thread = None
             self._changed.notify_all()
 
     def _is_free(self) -> bool:
-        return self._thread is None or self.is_shared
+        return self.thread is None or self.is_shared

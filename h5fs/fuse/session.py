@@ -86,7 +86,7 @@ class Session:
         # In mode r all threads receive: libfuse's loop is in C, and needs Python's lock only once.
         self._receiver = None if requests is None else Receiver()
         self._module: Any = binding.module
-        self._notifier: Notifier | None = None
+        self._notifier = Notifier(-1)  # until there is a mount
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         # A signal to a thread that is gone would be a crash: a thread that ends takes itself off
@@ -96,7 +96,7 @@ class Session:
         self._relief: list[threading.Thread] = []  # threads that end when they are not needed
         self._usual_count = min(max(count_cores(), _FEWEST_THREADS), _USUAL_MOST_THREADS)
         self._is_calm = False
-        self._ending = threading.Event()
+        self._is_ending = False
         self._relieved_at = 0.0
         self._ended: list[threading.Thread] = []
         self._may_begin = threading.Event()
@@ -127,6 +127,7 @@ class Session:
             words = [b"h5fs", b"-o", self._arguments.option_list()]
             if not self._libfuse.mount(table, words, self._mountpoint):
                 raise MountRefusedError
+            self._notifier = Notifier(self._libfuse.descriptor())
             try:
                 # The mount counts as ready with the first answer: the threads must be there before.
                 # What there is by now stays, so that no search for garbage goes through it.
@@ -176,19 +177,17 @@ class Session:
 
     def _is_request_there(self) -> bool:
         requests = select.poll()  # one cannot be used by two threads
-        requests.register(self._libfuse.descriptor(), select.POLLIN)
+        requests.register(self._notifier.descriptor, select.POLLIN)
         return bool(requests.poll(0))
 
     def notifier(self) -> Notifier:
         """Return a notifier, which can be used as long as the mount lasts."""
-        if self._notifier is None:
-            self._notifier = Notifier(self._libfuse.descriptor())
         return self._notifier
 
     def forget_status(self, node: int) -> None:
         """Let the kernel ask for a node's status anew, as ``Notifier.forget_status``; 0 is none."""
         if node:
-            (self._notifier or self.notifier()).forget_status(node)
+            self._notifier.forget_status(node)
 
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
@@ -205,7 +204,7 @@ class Session:
             if not idle:  # a call that came on none of these threads
                 return function(*arguments)
             idle.pop()
-            if not idle:
+            if not idle and not self._is_watched:
                 self._tell_if_all_busy()
             try:
                 return function(*arguments)
@@ -233,8 +232,9 @@ class Session:
                     self._events.put(event)
                     return
             if self._idle:
-                self._is_watched = False
-                if self._idle:
+                # Not while calls come one after another: each would wake this thread anew.
+                self._is_watched = self._finished_calls != before
+                if self._idle and not self._is_watched:
                     return
                 self._is_watched = True
                 continue
@@ -323,12 +323,15 @@ class Session:
         loop = self._libfuse.request_loop()
         loop.requests, loop.on_data = self._requests, self._share_requests
         receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
+        me = threading.get_ident()
         try:
-            while not self._ending.is_set():
-                if receiver is not None and not self._receive(receiver, patience):
-                    return False
-                if self._ending.is_set() or loop.turn() is Turn.ENDED:
-                    self._ending.set()  # who waits to receive need not ask the kernel
+            while not self._is_ending:
+                if receiver is not None and not (receiver.thread == me or receiver.is_shared):
+                    if not self._receive(receiver, patience):
+                        return False
+                    continue  # the mount may have ended meanwhile
+                if loop.turn() is Turn.ENDED:
+                    self._is_ending = True  # who waits to receive need not ask the kernel
                 elif is_relief and self._may_leave():
                     return False
             return True
@@ -339,8 +342,6 @@ class Session:
 
     def _receive(self, receiver: Receiver, patience_seconds: float | None) -> bool:
         """Wait, as a thread that is not idle, until this thread receives; False if that lasts."""
-        if receiver.is_this_thread():
-            return True
         with suppress(IndexError):
             self._idle.pop()
         self._tell_if_all_busy()
@@ -361,7 +362,7 @@ class Session:
         libfuse's mark that all loops shall end.
         """
         self._is_calm = False
-        self._ending.set()
+        self._is_ending = True
         while len(self._ended) < len(self._threads):
             self._library.fuse_exit(self._libfuse.pointer)
             with self._roster:

@@ -794,6 +794,32 @@ def test_in_a_mode_that_writes_one_thread_answers_one_request_after_another() ->
     assert len(seen) == 1
 
 
+def test_calls_one_after_another_do_not_wake_the_main_thread_each_time() -> None:
+    library = FakeLibrary()
+    session = make_session(library, CurrentRequests())
+    answered = threading.Semaphore(0)
+    told: list[object] = []
+
+    class Events(queue.SimpleQueue[Any]):
+        def put(self, item: object, *arguments: Any) -> None:
+            told.append(item)
+            super().put(item, *arguments)
+
+    session._events = Events()
+
+    def ask() -> None:
+        try:
+            for _ in range(300):
+                library.requests.put(session.counted(lambda: answered.release() or 0))
+                assert answered.acquire(timeout=PATIENCE_SECONDS)
+                time.sleep(0.001)
+        finally:
+            library.is_exited = True
+
+    serve_while(session, ask)
+    assert 0 < len(told) < 50
+
+
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_call_that_will_wait_lets_another_thread_take_the_request_that_is_there(
     is_there: bool, device: tuple[int, int],

@@ -180,7 +180,7 @@ class Liar:
         time.sleep(60)
 
     def _lie(self, _answer: bytes) -> None:
-        names = [name for name in self._record if name in messages.METHODS]
+        names = [name for name in self._record if name in messages.METHOD_NAMES]
         method = self._chance.choice(names) if self._chance.random() < 0.1 else None
         self._send(self._answer(method or self._last_method, self._distort))
 

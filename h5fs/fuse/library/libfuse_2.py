@@ -23,8 +23,9 @@ class _RequestLoop(RequestLoop):
         self._channel = library.fuse_session_next_chan(self.session, None)
         self._memory = ctypes.create_string_buffer(library.fuse_chan_bufsize(self._channel))
         self._channel_read = c_void_p()
+        self.receive, self.process = self._receive, self._process
 
-    def receive(self) -> int:
+    def _receive(self) -> int:
         self.buffer.mem = ctypes.addressof(self._memory)
         self.buffer.size, self.buffer.flags = len(self._memory), 0
         self._channel_read.value = self._channel
@@ -34,7 +35,7 @@ class _RequestLoop(RequestLoop):
             )
         )
 
-    def process(self) -> None:
+    def _process(self) -> None:
         self.library.fuse_session_process_buf(self.session, byref(self.buffer), self._channel_read)
 
     def close(self) -> None:

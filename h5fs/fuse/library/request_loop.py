@@ -12,6 +12,7 @@ import errno
 from collections.abc import Callable
 from ctypes import byref, c_int, c_int64, c_size_t, c_void_p
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,7 +55,14 @@ class RequestLoop:
         self.library = library
         self.session = c_void_p(library.fuse_get_session(fuse))
         self.buffer = FuseBuffer()
-        self._reference = byref(self.buffer)
+        session, buffer = self.session, byref(self.buffer)
+        # No methods: they are called for each request.
+        self.receive: Callable[[], int] = partial(library.fuse_session_receive_buf, session, buffer)
+        """Read a request into the buffer; return its size, or an error's negative errno."""
+        self.process: Callable[[], None] = partial(
+            library.fuse_session_process_buf, session, buffer
+        )
+        """Answer the request in the buffer."""
 
     def turn(self) -> Turn:
         """Wait for a request and answer it."""
@@ -83,15 +91,6 @@ class RequestLoop:
         if request is not None:
             self.library.fuse_session_process_buf(self.session, byref(request))
             requests.end_forgetting()
-
-    def receive(self) -> int:
-        """Read a request into the buffer; return its size, or an error's negative errno."""
-        count: int = self.library.fuse_session_receive_buf(self.session, self._reference)
-        return count
-
-    def process(self) -> None:
-        """Answer the request in the buffer."""
-        self.library.fuse_session_process_buf(self.session, self._reference)
 
     def close(self) -> None:
         """Free what libfuse has allocated."""

@@ -87,7 +87,7 @@ def floats_to_json(elements: Sequence[bytes], datatype: FloatType) -> list[JsonV
         values: list[JsonValue] = [float(str(number)) for number in array]
     else:
         values = array.tolist()
-    for index in np.flatnonzero(~np.isfinite(array)).tolist():
+    for index in (~np.isfinite(array)).nonzero()[0].tolist():
         values[index] = _float_to_json(elements[index], datatype)
     return values
 

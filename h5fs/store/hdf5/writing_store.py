@@ -314,14 +314,15 @@ class WritingHdf5Store(ReservingStore):
         opened: tuple[int, ...] = (), stored_like: ObjectRef | None = None,
     ) -> Replacement:  # fmt: skip
         check_visible(group.path, name)
-        old_id = self._old_dataset(group, name)
+        parent = self._group_id(group)
+        old_id = self._old_dataset(parent, group, name)
         is_beside = old_id is None and stored_like is not None
         if old_id is None and stored_like is not None:
             identifier = self._opened.open(stored_like).identifier
             old_id = identifier if isinstance(identifier, h5d.DatasetID) else None
         keeps_old = old_id is not None and (keeps_old or h5o.get_info(old_id).addr in opened)
         return Replacement(
-            self._files.file_id(0), self._group_id(group), self._inherited(group), name, old_id,
+            self._files.file_id(0), parent, self._inherited(group), name, old_id,
             self._new_datasets, keeps_old or is_beside, self._on_progress, is_beside,
         )  # fmt: skip
 
@@ -335,8 +336,9 @@ class WritingHdf5Store(ReservingStore):
                     raise
         raise NotFoundError(f"no link {show_path(join_path(group.path, name))}")
 
-    def _old_dataset(self, group: ObjectRef, name: bytes) -> h5d.DatasetID | None:
-        parent = self._group_id(group)
+    def _old_dataset(
+        self, parent: h5g.GroupID, group: ObjectRef, name: bytes
+    ) -> h5d.DatasetID | None:
         if not parent.links.exists(name):
             return None
         path = show_path(join_path(group.path, name))

@@ -75,7 +75,7 @@ class LogWriter:
         salt = log_format.make_salt(boot)
         header = Header(self.page_bytes, salt, base_length, first_page)
         data, chain = log_format.pack_header(header)
-        self._write(data)
+        self._collected += data
         self._chain = chain
         self.is_begun = True
 
@@ -103,7 +103,14 @@ class LogWriter:
         head, chain = log_format.pack_page_head(first_page, pages, self.page_bytes, self._chain)
         self._collected += head
         offset = self._end + len(self._collected)
-        self._write(pages)
+        if len(pages) < _COLLECT_BYTES:  # so that a small commit is one system call
+            self._collected += pages
+        else:
+            self.flush()
+            write_all(self._log, pages, offset)
+            self._end += len(pages)
+        if len(self._collected) >= log_format.MAX_RUN_BYTES:
+            self.flush()
         self._chain = chain
         return offset
 
@@ -111,7 +118,7 @@ class LogWriter:
         """Put a commit frame. Raises ``OSError``."""
         commit = CommitHead(self.sequence + 1, is_durable, length, boot, main_bytes)
         data, chain = log_format.pack_commit(commit, self._chain)
-        self._write(data)
+        self._collected += data
         self._chain = chain
         self.sequence += 1
 
@@ -136,17 +143,6 @@ class LogWriter:
         self.sequence = self._end = self._chain = 0
         self._log.fsync()
         self.is_emptying = False
-
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write, or collect what is small, so that a small commit is one system call."""
-        if len(data) < _COLLECT_BYTES:
-            self._collected += data
-            if len(self._collected) >= log_format.MAX_RUN_BYTES:
-                self.flush()
-            return
-        self.flush()
-        write_all(self._log, data, self._end)
-        self._end += len(data)
 
     def flush(self) -> None:
         """Write what was collected. Raises ``OSError``."""

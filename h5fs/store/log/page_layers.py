@@ -155,16 +155,14 @@ class PageLayers:
 
     def changed_runs(self, max_pages: int) -> Iterator[tuple[int, bytes | bytearray]]:
         """Yield the changed pages in order, consecutive ones as one: first page and bytes."""
-        first, stop, pages = 0, 0, list[bytearray]()
-        for page in sorted(self.changed):
-            if page != stop or stop - first == max_pages:
-                if pages:
-                    yield first, _joined(pages)
-                first, pages = page, []
-            pages.append(self.changed[page])
-            stop = page + 1
-        if pages:
-            yield first, _joined(pages)
+        first, pages = 0, list[bytearray]()
+        for page in (*sorted(self.changed), -1):
+            if pages and (page != first + len(pages) or len(pages) == max_pages):
+                yield first, pages[0] if len(pages) == 1 else b"".join(pages)
+                pages = []
+            if page >= 0:
+                first = page if not pages else first
+                pages.append(self.changed[page])
 
     def is_clear(self, first: int, stop: int) -> bool:
         """Whether no layer above the main file has any of the pages ``[first, stop)``."""
@@ -173,10 +171,6 @@ class PageLayers:
         if len(self.changed) < stop - first:
             return not any(first <= page < stop for page in self.changed)
         return not any(page in self.changed for page in range(first, stop))
-
-
-def _joined(pages: list[bytearray]) -> bytes | bytearray:
-    return pages[0] if len(pages) == 1 else b"".join(pages)
 
 
 def _cut(page: bytearray, size: int) -> bytearray:

@@ -13,7 +13,7 @@ holds the number of bytes in it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -209,9 +209,8 @@ def _kind_of(annotation: Any) -> Any:
     return NewArray if annotation is Array_contra else annotation
 
 
-def encode(value: Any) -> bytes:
-    """Return a plain value as bytes. Raises ``OverflowError`` for an integer beyond 64 bits."""
-    return ENCODER.encode(value)
+encode: Callable[[Any], bytes] = ENCODER.encode
+"""Returns a plain value as bytes. Raises ``OverflowError`` for an integer beyond 64 bits."""
 
 
 def encode_result(result: Any) -> bytes:
@@ -245,10 +244,8 @@ def _is_encodable(value: Any) -> bool:
     return True
 
 
-def decode_request(packet: bytes | memoryview) -> Request:
-    """Return the request in a packet."""
-    request: Request = _REQUEST.decode(packet)
-    return request
+decode_request: Callable[[bytes | memoryview], Request] = msgspec.msgpack.Decoder(Request).decode
+"""Returns the request in a packet."""
 
 
 def with_arguments(request: Request, arguments: bytes) -> Request:
@@ -290,8 +287,10 @@ def split_changed(body: memoryview) -> tuple[ChangedObjects, int, memoryview]:
     follows. Raises for what is no such packet."""
     rest = _SIZE_BYTES + int.from_bytes(body[:_SIZE_BYTES], "little")
     changed, stop = _CHANGED.decode(body[_SIZE_BYTES:rest])
-    parts = [each for each in changed or () if isinstance(each, ChangedPart)]
-    if stop < 0 or (parts and min(part.start for part in parts) < 0):
+    is_true = stop >= 0
+    for each in changed or ():
+        is_true = is_true and not (isinstance(each, ChangedPart) and each.start < 0)
+    if not is_true:
         raise UnreadableError("a commit that ends nowhere, or of data that begin nowhere")
     return changed, stop, body[rest:]
 
@@ -330,7 +329,6 @@ def _on_one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_MOST_TEXT])
 
 
-_REQUEST = msgspec.msgpack.Decoder(Request)
 _TEXTS = msgspec.msgpack.Decoder(tuple[str, str])
 _FILE = msgspec.msgpack.Decoder(tuple[int, NumberedFile])
 _CHANGED = msgspec.msgpack.Decoder(tuple[ChangedObjects, int])
@@ -341,32 +339,22 @@ _OUTCOMES = msgspec.msgpack.Decoder(tuple[_EncodedOutcome, ...])
 _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
 
-class _Methods(Mapping[str, Method]):
+class _Methods(dict[str, Method]):
     """Finds out what a method's messages are when it is first asked for: few of them all are."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, Method] = {}
-        self._names = frozenset(
-            name for kind in WritingLibraryStore.__mro__ for name, member in vars(kind).items()
-            if inspect.isfunction(member) and not name.startswith("_")
-        ) | {CHANGES}  # fmt: skip
+    def __missing__(self, name: str) -> Method:
+        if name not in METHOD_NAMES:
+            raise KeyError(name)
+        made = _ChangesMethod() if name == CHANGES else Method(name)
+        self[name] = made  # two threads make the same
+        return made
 
-    def __getitem__(self, name: str) -> Method:
-        method = self._known.get(name)
-        if method is None:
-            if name not in self._names:
-                raise KeyError(name)
-            made = _ChangesMethod() if name == CHANGES else Method(name)
-            method = self._known[name] = made  # two threads make the same
-        return method
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
+METHOD_NAMES: Final = frozenset(
+    name for kind in WritingLibraryStore.__mro__ for name, member in vars(kind).items()
+    if inspect.isfunction(member) and not name.startswith("_")
+) | {CHANGES}  # fmt: skip
+"""Every method of ``WritingLibraryStore``, those that it takes over, too; and ``CHANGES``."""
 
 METHODS: Final = _Methods()
-"""Every method of ``WritingLibraryStore`` by its name, those that it takes over, too; and
-``CHANGES``."""
+"""Each of ``METHOD_NAMES`` by its name, once it has been asked for."""

@@ -310,7 +310,8 @@ class Commits:
             return self._commit_attributes(folder, name, file, draft)
         if name is None:
             raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
-        before = self._lookup.find_any(file.path)
+        is_there = self._lookup.get_any_link(group, name) is not None
+        before = self._lookup.find_any(file.path) if is_there else None
         if before is not None and before.is_symbolic_link and meaning.projection in ALONE_IN_OBJECT:
             self._in_flight.insist_on_being_alone()
             self._unseen.over_link(meaning, folder, name, file, before)

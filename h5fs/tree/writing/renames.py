@@ -66,7 +66,8 @@ class Renames:
         if new.startswith(old + b"/"):
             raise InvalidNameError(f"{show_path(new)} is below {show_path(old)}")
         target, dataset = self._places.find_replaced(new), self._places.dataset_at(old)
-        if dataset is not None and dataset == self._places.dataset_at(new):
+        is_over = target is not None or self._pending.staged(new) is not None
+        if is_over and dataset is not None and dataset == self._places.dataset_at(new):
             return  # two names of one file: POSIX leaves both
         entry = self._pending.scratch(old)
         if entry is not None:
@@ -383,7 +384,7 @@ class Renames:
     def _move_opened(self, node: Node, old: bytes, new: bytes, name: bytes) -> None:
         """Let the other files of a link that are open to write go along: attributes, a partner."""
         assert node.link is not None
-        for projection in PROJECTIONS.values() if self._pending.has_edited else ():
+        for projection in PROJECTIONS.values() if self._pending.has_edited(node.info.ref) else ():
             here, there = (
                 path.rpartition(b"/")[0] + b"/" + encode_name(link_name, projection)
                 for path, link_name in ((old, node.link.name), (new, name))

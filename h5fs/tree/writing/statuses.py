@@ -71,7 +71,7 @@ class Statuses:
             return listed
         node = self._places.find_visible(path)
         status = self._as_in_mount(self._lookup.status_of(path, node), node)
-        edited = self._pending.edited(node)
+        edited = None if node.kind is NodeKind.FOLDER else self._pending.edited(node)
         if edited is None:
             return status, self._lasts(node, status)
         if edited.is_dirty or edited.is_as_written:
@@ -209,8 +209,9 @@ class Statuses:
             return  # it went with what was in it
         inode = folder.inode
         times = self._pending.times_of(inode)
-        of_file = self._lookup.files.latest(folder.info.ref.file)
-        self._pending.set_times(inode, times[0] if times else of_file.atime_ns, now_ns)
+        if times is None:
+            times = self._lookup.files.latest(folder.info.ref.file).atime_ns, now_ns
+        self._pending.set_times(inode, times[0], now_ns)
 
     def _of_staged(self, file: WritableFile) -> Status:
         """Return the status of what the HDF5 file does not have: nobody is asked, so that a program

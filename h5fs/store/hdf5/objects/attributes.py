@@ -194,9 +194,8 @@ class PreparedAttribute(Struct, frozen=True):
         with reading(name, "write attribute "):
             if not h5a.exists(object_id, name):
                 _create(object_id, name, attribute, self.type_id, self.memory)
-            elif _has_like(object_id, attribute):
-                attribute_id = h5a.open(object_id, name)
-                _write_elements(attribute_id, attribute_id.get_type(), self.memory)
+            elif (like := _find_like(object_id, attribute)) is not None:
+                _write_elements(*like, self.memory)
             else:
                 _replace(object_id, attribute, self.type_id, self.memory)
 
@@ -307,15 +306,16 @@ def _size_in_file(datatype: Datatype, size: int) -> int:
     return 2 * size if is_variable(datatype) else size
 
 
-def _has_like(object_id: Any, attribute: Attribute) -> bool:
+def _find_like(object_id: Any, attribute: Attribute) -> tuple[h5a.AttrID, h5t.TypeID] | None:
+    """Return an object's attribute of the same name, shape and type, and its type, if there is."""
     try:
         existing_id = h5a.open(object_id, attribute.name)
-        shape = _shape_of(existing_id.get_space())
-        return shape == attribute.shape and describe_datatype(existing_id.get_type()) == (
-            attribute.type
-        )
+        if _shape_of(existing_id.get_space()) != attribute.shape:
+            return None
+        type_id = existing_id.get_type()
+        return (existing_id, type_id) if describe_datatype(type_id) == attribute.type else None
     except Exception:  # any of h5py's; what cannot be read is replaced
-        return False
+        return None
 
 
 def _replace(object_id: Any, attribute: Attribute, type_id: h5t.TypeID, memory: bytes) -> None:

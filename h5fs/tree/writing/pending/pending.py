@@ -190,10 +190,11 @@ class Pending:
             for key in [key for key, each in self._editing.items() if each is file]:
                 self._pop(self._editing, key)
 
-    @property
-    def has_edited(self) -> bool:
-        """Whether there is anything that ``move_edited`` could find."""
-        return bool(self._editing) or bool(self.refused)
+    def has_edited(self, ref: ObjectRef) -> bool:
+        """Whether there is anything that ``move_edited`` could find of an object."""
+        return bool(self.refused) or any(
+            file.node is not None and file.node.info.ref == ref for file in self._editing.values()
+        )
 
     def move_edited(self, ref: ObjectRef, old: bytes, new: bytes) -> None:
         """Let a file in which something of an object is being edited have another path."""
