@@ -14,6 +14,7 @@ import pytest
 from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo
 from h5fs.model.settings import StoreOptions
+from h5fs.store.format import heap_texts
 from h5fs.store.hdf5.reading import stored_texts
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
@@ -46,6 +47,12 @@ def read_through_store(file: Path) -> Answer:
         return type(error).__name__
     finally:
         store.close()
+
+
+@pytest.fixture(autouse=True, params=[0, 16], ids=["side by side", "one by one"])
+def few_collections(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take collections apart in both of the ways that there are."""
+    monkeypatch.setattr(heap_texts, "_FEW_COLLECTIONS", request.param)
 
 
 @pytest.fixture

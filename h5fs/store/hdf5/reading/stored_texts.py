@@ -33,8 +33,9 @@ from h5fs.store.sources.interface import Source
 
 Array = np.ndarray[Any, Any]
 
-# Collections of texts are taken apart side by side: of twice as many it takes as long.
-_BLOCK_ELEMENTS = 2**19
+# The smaller blocks are, the more collections belong to two of them; what is made of larger ones
+# does not stay in the processor's cache.
+_BLOCK_ELEMENTS = 2**17
 _LEAST_BLOCK_ELEMENTS = 2**12
 _MOST_BLOCK_BYTES = 2**25
 _KEPT_BYTES = 2**26
