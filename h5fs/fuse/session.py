@@ -101,7 +101,7 @@ class Session:
         self._ended: list[threading.Thread] = []
         self._may_begin = threading.Event()
         self._may_go = threading.Event()
-        # One entry for each thread that is in no call. list.pop and list.append are atomic.
+        # One entry for each thread that answers nothing. list.pop and list.append are atomic.
         self._idle: list[None] = []
         self._finished_calls = 0  # compared, not added up: a lost increment does no harm
         self._is_watched = False  # so that a busy mount wakes the main thread seldom
@@ -155,10 +155,6 @@ class Session:
                 return self._events.get(timeout=_LONGEST_WAIT_SECONDS)
             except queue.Empty:
                 self._dismiss_relief()
-                # No request may ever wait for nobody, whatever the thread that receives is doing:
-                # libfuse itself has locks, and a thread that waits there is in no call.
-                if self._receiver is not None and self._receiver.is_awaited():
-                    self._share_requests()
 
     def let_another_receive(self) -> None:
         """Let another thread take requests, if any are there; for a call that is going to wait."""
@@ -199,21 +195,27 @@ class Session:
 
     def counted(self, function: Callable[..., int]) -> Callable[..., int]:
         """Return a function that also counts a thread as busy, and tells when none is idle."""
-        idle = self._idle
+        if self._requests is not None:
+            return function  # the loop counts, with the time in which libfuse's own locks block
 
         def call(*arguments: Any) -> int:
-            if not idle:  # a call that came on none of these threads
+            if not self._idle:  # a call that came on none of these threads
                 return function(*arguments)
-            idle.pop()
-            if not idle:
-                self._tell_if_all_busy()
+            self._begin_answer()
             try:
                 return function(*arguments)
             finally:
-                idle.append(None)
-                self._finished_calls += 1
+                self._end_answer()
 
         return call
+
+    def _begin_answer(self) -> None:
+        self._idle.pop()
+        self._tell_if_all_busy()
+
+    def _end_answer(self) -> None:
+        self._idle.append(None)
+        self._finished_calls += 1
 
     def _relieve(self) -> None:
         """Watch while all threads are busy, and start more if none of them finishes a call."""
@@ -322,6 +324,7 @@ class Session:
         that ``is_relief`` may."""
         loop = self._libfuse.request_loop()
         loop.requests, loop.on_data = self._requests, self._share_requests
+        loop.on_begin, loop.on_end = self._begin_answer, self._end_answer
         receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
         try:
             while not self._ending.is_set():
