@@ -107,7 +107,7 @@ def serve(
     )  # fmt: skip
 
     # Decoded chunks may take so much; a mount that has not read any has as much room for nodes.
-    limit = NodeLimit(lambda nodes: session.notifier().prune(nodes), options.store.cache_bytes)
+    limit = NodeLimit(session.notifier.prune, options.store.cache_bytes)
 
     failures: list[BaseException] = []
     # Now, since the descriptor may stand for something else while INIT is answered.
@@ -117,7 +117,7 @@ def serve(
         try:
             session.init(connection, config)
             widen_read_ahead(connection, options.mountpoint, arguments.read_ahead_bytes, device)
-            on_ready(session.notifier())
+            on_ready(session.notifier)
         except BaseException as error:
             # libfuse would take the error for success, and the caller would wait for ever.
             failures.append(error)

@@ -71,6 +71,7 @@ class Session:
 
     ``requests`` notes which request each thread answers; None where nobody asks for that.
     ``count_waiting`` tells how many calls wait for a worker, so that their threads do nothing.
+    ``notifier`` can be used as long as the mount lasts.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Session:
         # In mode r all threads receive: libfuse's loop is in C, and needs Python's lock only once.
         self._receiver = None if requests is None else Receiver()
         self._module: Any = binding.module
-        self._notifier = Notifier(-1)  # until there is a mount
+        self.notifier = Notifier(-1)  # until there is a mount
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         # A signal to a thread that is gone would be a crash: a thread that ends takes itself off
@@ -101,7 +102,7 @@ class Session:
         self._ended: list[threading.Thread] = []
         self._may_begin = threading.Event()
         self._may_go = threading.Event()
-        # One entry for each thread that is in no call. list.pop and list.append are atomic.
+        # One entry for each thread that answers nothing. list.pop and list.append are atomic.
         self._idle: list[None] = []
         self._finished_calls = 0  # compared, not added up: a lost increment does no harm
         self._is_watched = False  # so that a busy mount wakes the main thread seldom
@@ -127,7 +128,7 @@ class Session:
             words = [b"h5fs", b"-o", self._arguments.option_list()]
             if not self._libfuse.mount(table, words, self._mountpoint):
                 raise MountRefusedError
-            self._notifier = Notifier(self._libfuse.descriptor())
+            self.notifier.descriptor = self._libfuse.descriptor()
             try:
                 # The mount counts as ready with the first answer: the threads must be there before.
                 # What there is by now stays, so that no search for garbage goes through it.
@@ -156,10 +157,6 @@ class Session:
                 return self._events.get(timeout=_LONGEST_WAIT_SECONDS)
             except queue.Empty:
                 self._dismiss_relief()
-                # No request may ever wait for nobody, whatever the thread that receives is doing:
-                # libfuse itself has locks, and a thread that waits there is in no call.
-                if self._receiver is not None and self._receiver.is_awaited():
-                    self._share_requests()
 
     def let_another_receive(self) -> None:
         """Let another thread take requests, if any are there; for a call that is going to wait."""
@@ -177,17 +174,13 @@ class Session:
 
     def _is_request_there(self) -> bool:
         requests = select.poll()  # one cannot be used by two threads
-        requests.register(self._notifier.descriptor, select.POLLIN)
+        requests.register(self.notifier.descriptor, select.POLLIN)
         return bool(requests.poll(0))
-
-    def notifier(self) -> Notifier:
-        """Return a notifier, which can be used as long as the mount lasts."""
-        return self._notifier
 
     def forget_status(self, node: int) -> None:
         """Let the kernel ask for a node's status anew, as ``Notifier.forget_status``; 0 is none."""
         if node:
-            self._notifier.forget_status(node)
+            self.notifier.forget_status(node)
 
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
@@ -198,21 +191,27 @@ class Session:
 
     def counted(self, function: Callable[..., int]) -> Callable[..., int]:
         """Return a function that also counts a thread as busy, and tells when none is idle."""
-        idle = self._idle
+        if self._requests is not None:
+            return function  # the loop counts, with the time in which libfuse's own locks block
 
         def call(*arguments: Any) -> int:
-            if not idle:  # a call that came on none of these threads
+            if not self._idle:  # a call that came on none of these threads
                 return function(*arguments)
-            idle.pop()
-            if not idle and not self._is_watched:
-                self._tell_if_all_busy()
+            self._begin_answer()
             try:
                 return function(*arguments)
             finally:
-                idle.append(None)
-                self._finished_calls += 1
+                self._end_answer()
 
         return call
+
+    def _begin_answer(self) -> None:
+        self._idle.pop()
+        self._tell_if_all_busy()
+
+    def _end_answer(self) -> None:
+        self._idle.append(None)
+        self._finished_calls += 1
 
     def _relieve(self) -> None:
         """Watch while all threads are busy, and start more if none of them finishes a call."""
@@ -322,6 +321,7 @@ class Session:
         that ``is_relief`` may."""
         loop = self._libfuse.request_loop()
         loop.requests, loop.on_data = self._requests, self._share_requests
+        loop.on_begin, loop.on_end = self._begin_answer, self._end_answer
         receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
         me = threading.get_ident()
         try:

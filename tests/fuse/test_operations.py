@@ -858,34 +858,29 @@ def test_a_call_that_will_wait_lets_another_thread_take_the_request_that_is_ther
     assert (threads[0] != threads[1]) == is_there
 
 
-def test_no_request_waits_while_the_thread_that_receives_is_blocked_outside_of_calls(
-    monkeypatch: pytest.MonkeyPatch, device: tuple[int, int],
-) -> None:  # fmt: skip
-    """As libfuse's own locks do: such a thread counts as idle."""
-    monkeypatch.setattr(session_module, "_LONGEST_WAIT_SECONDS", 0.05)
+@pytest.mark.parametrize("blocked_count", [1, 20])
+def test_no_request_waits_for_threads_that_are_blocked_outside_of_calls(blocked_count: int) -> None:
+    """As libfuse's own locks do, in modes that write: one thread, or all that there are."""
     library = FakeLibrary()
     session = make_session(library, CurrentRequests())
-    library._descriptor, writing = device
-    blocked, answered = threading.Event(), threading.Event()
+    answered = threading.Event()
     was_answered: list[bool] = []
 
     def wait_in_libfuse() -> int:
-        blocked.set()
         was_answered.append(answered.wait(PATIENCE_SECONDS))
         return 0
 
     def ask() -> None:
         try:
-            library.requests.put(wait_in_libfuse)
-            assert blocked.wait(PATIENCE_SECONDS)
-            os.write(writing, b"request")
+            for _ in range(blocked_count):
+                library.requests.put(wait_in_libfuse)
             library.requests.put(session.counted(lambda: answered.set() or 0))
-            wait_until(lambda: was_answered)
+            wait_until(lambda: len(was_answered) == blocked_count)
         finally:
             library.is_exited = True
 
     serve_while(session, ask)
-    assert was_answered == [True]
+    assert was_answered == [True] * blocked_count
 
 
 def test_for_threads_that_wait_for_a_worker_there_are_others() -> None:

@@ -44,14 +44,17 @@ class FuseBuffer(ctypes.Structure):
 class RequestLoop:
     """Takes requests of a session on one thread. ``close`` frees the loop's memory.
 
-    ``requests`` notes each request; None in mode r, where nobody asks for that. ``on_data`` is
-    called before data are read, or many written.
+    ``requests`` notes each request; None in mode r, where nobody asks for that. There, too, nothing
+    else is called: ``on_begin`` when there is a request, ``on_data`` before data are read, or many
+    written, and ``on_end`` when the request is answered.
     ``receive``, ``process`` and ``close`` are libfuse 3's; ``libfuse_2`` has others.
     """
 
     def __init__(self, library: Any, fuse: c_void_p) -> None:
         self.requests: CurrentRequests | None = None
+        self.on_begin: Callable[[], None] = lambda: None
         self.on_data: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
         self.library = library
         self.session = c_void_p(library.fuse_get_session(fuse))
         self.buffer = FuseBuffer()
@@ -75,15 +78,17 @@ class RequestLoop:
         if requests is None:
             self.process()
             return Turn.ANSWERED
-        operation = requests.begin(self.buffer)
-        if operation == _READ or self.buffer.size > _LARGE_BYTES:
-            self.on_data()
+        self.on_begin()
         try:
+            operation = requests.begin(self.buffer)
+            if operation == _READ or self.buffer.size > _LARGE_BYTES:
+                self.on_data()
             if operation in requests.NAMING:
                 self._forget_the_name(requests)
             self.process()
         finally:
             requests.end()
+            self.on_end()
         return Turn.ANSWERED
 
     def _forget_the_name(self, requests: CurrentRequests) -> None:
