@@ -166,9 +166,8 @@ class Session:
 
     def _share_requests(self) -> None:
         """Let all threads take requests, if any are there: a call that copies much begins."""
-        receiver = self._receiver
-        if receiver is not None and not receiver.is_shared and self._is_request_there():
-            receiver.share()
+        if self._receiver and not self._receiver.is_shared and self._is_request_there():
+            self._receiver.share()
 
     def _is_request_there(self) -> bool:
         requests = select.poll()  # one cannot be used by two threads
@@ -224,10 +223,9 @@ class Session:
             self._relieved_at = time.monotonic()
             before = self._finished_calls
             is_awaited = self._receiver is not None and self._receiver.is_awaited()
+            patience = _SHORT_PATIENCE_SECONDS if is_awaited else _PATIENCE_SECONDS
             try:
-                event = self._events.get(
-                    timeout=_SHORT_PATIENCE_SECONDS if is_awaited else _PATIENCE_SECONDS
-                )
+                event = self._events.get(timeout=patience)
             except queue.Empty:
                 pass
             else:
@@ -323,9 +321,9 @@ class Session:
         """Answer requests; return True when the mount ends, False when the thread may end, as one
         that ``is_relief`` may."""
         loop = self._libfuse.request_loop()
-        loop.requests, loop.on_data = self._requests, self._share_requests
-        loop.on_begin, loop.on_end = self._begin_answer, self._end_answer
-        receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
+        loop.requests, receiver = self._requests, self._receiver
+        loop.on_begin, loop.on_data = self._begin_answer, self._share_requests
+        loop.on_end, patience = self._end_answer, _CALM_SECONDS if is_relief else None
         try:
             while not self._ending.is_set():
                 if receiver is not None and not self._receive(receiver, patience):
