@@ -115,6 +115,8 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
             _log.warning("workers go without some protections: %s", " | ".join(missing))
         worker.run()
         status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        status = 0  # the daemon was killed, with a request or an answer on its way
     except BaseException:
         _log.exception("the worker ends")
     finally:

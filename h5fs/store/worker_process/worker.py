@@ -249,6 +249,8 @@ class ConnectionHandler(logging.Handler):
         try:
             line = messages.encode((record.levelno, self.format(record)[:20_000]))
             self._connection.send(bytes([messages.LOG]) + line)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the daemon is gone, and its log; the worker ends with its next answer
         except OSError:
             self.handleError(record)
 

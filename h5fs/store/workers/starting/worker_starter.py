@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 # The starter forks in milliseconds, except on a machine that is overloaded.
 _ANSWER_SECONDS = 30
 _END_SECONDS = 5
+_KILLS_ALLOWED = 5  # of starters, one after the other, while one worker is to be forked
 _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
 
 
@@ -113,13 +114,17 @@ class WorkerStarter:
             os.pwrite(memory_file, setup, 0)
             given = [memory_file, connection.fileno(), reply_buffer, *file.descriptors]
             with self._lock:
-                try:
-                    return self._ask_for_worker(given)
-                except OSError as error:
-                    if error.errno == errno.EMFILE:
-                        raise  # this process's own limit: the starter, and its workers, are well
-                    self._end()  # it was killed, or does not answer: start another
-                    return self._ask_for_worker(given)
+                for _ in range(_KILLS_ALLOWED):
+                    try:
+                        return self._ask_for_worker(given)
+                    except ConnectionError:  # it was killed: start another
+                        self._end()
+                    except OSError as error:
+                        if error.errno == errno.EMFILE:
+                            raise  # this process's own limit: the starter, and workers, are well
+                        self._end()  # it does not answer
+                        break
+                return self._ask_for_worker(given)
         finally:
             os.close(memory_file)
 
