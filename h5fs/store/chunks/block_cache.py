@@ -152,6 +152,12 @@ class BlockCache:
         with self.changed:
             return (array, number) in self._blocks
 
+    def has_whole(self, array: Hashable, number: int) -> bool:
+        """Whether a block is there, with all its chunks."""
+        with self.changed:
+            block = self._blocks.get((array, number))
+            return block is not None and block.is_whole
+
     def forget_pinned(self, block: Block) -> None:
         """Forget a block when its last user unpins it."""
         with self.changed:

@@ -32,6 +32,8 @@ _INDEX_BYTES_KEPT = 64 * 2**20
 _ROOM_TO_GROW = 2
 # After so long the disk may have room again; to find out fills it once more.
 _SLAB_SECONDS = 60
+# So many are made at once, each a fourth of the memory; who needs another one waits.
+_SLABS_AT_ONCE = 2
 # A reader that has paused for so long gets no room for read-ahead.
 _STREAM_SECONDS = 1
 
@@ -60,6 +62,7 @@ class ReadArrays:
         self._arrays: OrderedDict[_Key, ReadArray] = OrderedDict()
         self._changed: OrderedDict[_Key, _Changed] = OrderedDict()
         self._slabs_until: dict[ObjectRef, float] = {}
+        self.slab_places = threading.Semaphore(_SLABS_AT_ONCE)
 
     def get(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, version: int) -> ReadArray:
         """Return an array that is to be read."""

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from h5fs.errors import H5fsError, NoRoomError, StaleError, UnreadableError, show_path
@@ -126,18 +126,14 @@ class ChunkReader:
         the disk has no room for that, slabs are read.
         """
         bands, bounds = array.chunked, array.grid.block(number)
-        kept = self._cache.find(array.key, number)
-        if kept is not None:
-            try:
-                if kept.is_whole:
-                    return self._read_block(array, number, start, buffer, is_passing)
-            finally:
-                self._cache.unpin(kept)
+        if self._cache.has_whole(array.key, number):
+            with suppress(_ForgottenError):  # it may be forgotten just now
+                return self._read_block(array, number, start, buffer, is_passing)
         if time.monotonic() < array.slabs_until:
             return self._read_slab(array, start, buffer, is_passing)
-        part = part_of(array, bounds, start, buffer)
-        band = self._pin(bands, bands.grid.block_of(start))
+        part, band = part_of(array, bounds, start, buffer), None
         try:
+            band = self._pin(bands, bands.grid.block_of(start))
             self._make_under(bands, band, start, len(part), is_passing)
             assert isinstance(array.grid, RowGrid)
             pays = is_passing or len(part) >= array.grid.row_bytes
@@ -148,19 +144,25 @@ class ChunkReader:
                 raise UnreadableError(f"{show_path(array.ref.path)}: a band file is too short")
             return bounds
         except NoRoomError as error:
-            self._cache.forget_pinned(band)  # the disk gets its room back
+            if band is not None:
+                self._cache.forget_pinned(band)  # the disk gets its room back
             self._arrays.read_slabs(array, error)
         finally:
-            self._cache.unpin(band)
+            if band is not None:
+                self._cache.unpin(band)
         return self._read_slab(array, start, buffer, is_passing)
 
     def _read_slab(
         self, array: ReadArray, start: int, buffer: memoryview, is_passing: bool
     ) -> BlockBounds:
         slabs = array.slabs
-        assert slabs is not None
+        assert slabs is not None and isinstance(slabs.grid, RowGrid)
         slabs.ref = array.ref
-        return self._read_block(slabs, slabs.grid.block_of(start), start, buffer, is_passing)
+        number = slabs.grid.block_of(start)
+        needs_few = not is_passing and len(buffer) < slabs.grid.row_bytes
+        is_made = needs_few or self._cache.has_whole(slabs.key, number)
+        with nullcontext() if is_made else self._arrays.slab_places:
+            return self._read_block(slabs, number, start, buffer, is_passing)
 
     def _read_block(
         self, array: ReadArray, number: int, start: int, buffer: memoryview, is_passing: bool
@@ -204,7 +206,9 @@ class ChunkReader:
         try:
             return self._cache.pin(array.key, array.grid, number, array.block_room_bytes)
         except OSError as error:
-            raise _no_room(array, error) from None
+            kind = UnreadableError if self._cache.fits(array.grid.block_bytes) else NoRoomError
+            path = show_path(array.ref.path)
+            raise kind(f"{path}: no room for decoded chunks: {error}") from None
 
     def _make(self, array: ReadArray, block: Block, wanted: Sequence[int]) -> None:
         """Return when the chunks of a block are there. Raises what making them raised."""
@@ -257,7 +261,9 @@ class ChunkReader:
         state, failures = ABSENT, {}
         try:
             # With what other workers are making of it now.
-            if block.states.count(PENDING) * array.grid.chunk_bytes >= LARGE_PAGE_BYTES:
+            size_bytes = block.bounds.size_bytes
+            made_bytes = block.states.count(PENDING) * size_bytes // len(block.states)
+            if made_bytes >= max(LARGE_PAGE_BYTES, size_bytes // 2):
                 block.shared_buffer.prepare_to_fill()
             failed = (
                 self._gather(array, block)
@@ -392,7 +398,3 @@ class ChunkReader:
             is_last = not remaining[0]
         if is_last:
             self._unpin(pinned)
-
-
-def _no_room(array: ReadArray, error: OSError) -> UnreadableError:
-    return UnreadableError(f"{show_path(array.ref.path)}: no room for decoded chunks: {error}")

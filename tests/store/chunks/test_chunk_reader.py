@@ -8,7 +8,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -458,3 +460,62 @@ def test_a_disk_that_is_full_gets_its_room_back_and_is_not_filled_again_for_a_wh
         assert workers.gathered
     for each in descriptors:
         os.close(each)
+
+
+@pytest.mark.semantics("D2")
+def test_where_no_file_can_be_made_for_a_band_it_is_read_as_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    workers, stream = columns_of(20 * MB)
+    with reading(workers, 8 * MB) as reader:
+        stream.read(reader)
+    assert [each.getMessage().count("it is read more slowly") for each in caplog.records] == [1]
+
+
+def fill_disk_of(workers: Columns) -> None:
+    decode = workers.call
+
+    def fill_disk(method: str, *arguments: Any, **options: Any) -> Any:
+        if method == "decode_chunks" and arguments[0].is_band_file:
+            raise NoRoomError("/1: no room for decoded chunks")
+        return decode(method, *arguments, **options)
+
+    workers.call = fill_disk  # type: ignore[method-assign]
+
+
+def test_a_small_read_takes_the_memory_of_its_chunks_alone_also_where_the_disk_is_full() -> None:
+    workers, stream = columns_of(80 * MB)
+    buffer = memoryview(bytearray(10))
+    before = shared_memory_bytes()
+    fill_disk_of(workers)
+    with reading(workers, 32 * MB) as reader:
+        reader.read_into(stream.ref, stream.dataset, stream.data, 10 * MB, buffer)
+        assert workers.decoded.total() == 1
+        rows = 8 * MB // 10_000  # a page each
+        assert shared_memory_bytes() - before <= rows * 4096 + 2 * 4096
+
+
+def test_many_readers_of_a_full_disk_take_no_more_memory_than_there_is() -> None:
+    workers, stream = columns_of(40 * MB)
+    decode, most = workers.call, 0
+
+    def look(method: str, *arguments: Any, **options: Any) -> Any:
+        nonlocal most
+        time.sleep(0.001)
+        most = max(most, reader.statistics().used_bytes)
+        return decode(method, *arguments, **options)
+
+    workers.call = look  # type: ignore[method-assign]
+    expected = stream.array.tobytes()
+
+    def read(start: int) -> None:
+        buffer = bytearray(100_000)
+        reader.read_into(stream.ref, stream.dataset, stream.data, start, memoryview(buffer))
+        assert buffer == expected[start : start + len(buffer)]
+
+    fill_disk_of(workers)
+    with reading(workers, 8 * MB) as reader:
+        with ThreadPoolExecutor(12) as readers:
+            list(readers.map(read, range(0, 36 * MB, 3 * MB)))
+        assert most <= 8 * MB
