@@ -460,6 +460,35 @@ def test_symbolic_links_are_renamed_replaced_and_removed_under_their_names(tmp_p
         assert opened["moved"] == opened["real"]
 
 
+@pytest.mark.semantics("R15")
+@pytest.mark.parametrize(
+    "name", ["real.attrs.json", "type.attrs.json", "pair.values.npy", "pair.offsets.npy"]
+)
+def test_no_link_takes_the_place_of_a_part_of_an_object(tmp_path: Path, name: str) -> None:
+    """HDF5 has one link of a name: the object would be gone, or that part of it."""
+    file = make_file(tmp_path / "f.h5", real=VALUES)
+    with h5py.File(file, "a") as opened:
+        opened["type"] = np.dtype("<i4")
+        for owner in ("real", "type"):
+            opened[owner].attrs["a"] = 1
+        opened.create_dataset("pair", (1,), h5py.vlen_dtype("<i4"))[0] = [1, 2]
+        opened["g/d"] = VALUES
+        opened["to group"] = h5py.SoftLink("/g")
+        opened["dangling"] = h5py.SoftLink("/nothing")
+    with written(file) as mount:
+        before = read_tree(mount.path)
+        os.symlink("g", mount.path / ".hidden")
+        for link in ("to group", "dangling", ".hidden"):
+            with pytest.raises(FileExistsError):
+                (mount.path / link).rename(mount.path / name)
+        (mount.path / ".hidden").unlink()
+        assert read_tree(mount.path) == before
+    with h5py.File(file) as opened:
+        assert dict(opened["type"].attrs) == dict(opened["real"].attrs) == {"a": 1}
+        assert same(opened["real"][()], VALUES)
+        assert opened["pair"][0].tolist() == [1, 2]
+
+
 @pytest.mark.semantics("R15", "R17")
 @pytest.mark.parametrize("way", ["cp -a", "rsync -a", "tar", "rsync twice"])
 def test_an_everyday_folder_with_links_goes_in_and_comes_out(tmp_path: Path, way: str) -> None:

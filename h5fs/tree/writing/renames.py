@@ -23,7 +23,7 @@ from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
 from h5fs.tree.known_links import LinkChange, as_known
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind, link_projection
+from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind, link_projection
 from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.committing.links_for_a_moment import put_link
 from h5fs.tree.writing.committing.unseen_commits import ALONE_IN_OBJECT
@@ -37,6 +37,7 @@ from h5fs.tree.writing.pending.writable_file import WritableFile
 from h5fs.tree.writing.removals import Removals
 
 _RENAME_NOREPLACE = 1
+_PARTS = frozenset({*PARTNERS, Projection.ATTRIBUTES})  # of objects, whose place a link would take
 
 
 class Renames:
@@ -247,11 +248,9 @@ class Renames:
         else:
             projection = PROJECTIONS.get(node.kind, Projection.FOLDER)
         name = self._rules.link_name(new, meaning, projection)
-        if target is not None and not self._may_replace(node, target, new):
-            return
         is_same_link = folder.info.ref == node.parent.info.ref and name == node.link.name
-        if target is not None and is_same_link:
-            return  # one name in a group that has several paths
+        if target is not None and (not self._may_replace(node, target, new) or is_same_link):
+            return  # it is one object, or one name in a group that has several paths
         if target is None and self._pending.staged(new) is None and not is_same_link:
             self._rules.check_free(folder, name, new)
         arrival, departure = self._changes(node, folder, name)
@@ -307,8 +306,8 @@ class Renames:
 
     def _may_replace(self, node: Node, target: Node, new: bytes) -> bool:
         """Return False when both are one object, so that there is nothing to do; else check."""
-        is_same = target.kind is node.kind and target.info.ref == node.info.ref
-        if is_same and not node.is_symbolic_link:
+        is_same_kind = target.kind is node.kind and not node.is_symbolic_link
+        if is_same_kind and target.info.ref == node.info.ref:
             return False
         if target.kind is NodeKind.FOLDER:
             if node.kind is not NodeKind.FOLDER:
@@ -316,6 +315,8 @@ class Renames:
             self._places.check_empty(target, new)
         elif node.kind is NodeKind.FOLDER:
             raise NotAGroupError(f"{show_path(new)} is not a group")
+        elif node.is_symbolic_link and PROJECTIONS.get(target.kind) in _PARTS:
+            raise ExistsError(f"{show_path(new)} is in the HDF5 file")
         return True
 
     # What is outside of the HDF5 file.
@@ -363,7 +364,7 @@ class Renames:
         node = self._places.find_visible(path)
         if node.kind is NodeKind.FOLDER:
             raise IsAGroupError(f"{show_path(path)} is a group")
-        if link is None:
+        if link is None or PROJECTIONS.get(node.kind) in _PARTS:
             raise ExistsError(f"{show_path(path)} is in the HDF5 file")
         is_same = PROJECTIONS.get(node.kind) in ALONE_IN_OBJECT or node.is_symbolic_link
         with self._lookup.changing():
