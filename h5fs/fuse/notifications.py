@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 
 _HEADER = struct.Struct("=IiQ")  # length, code, unique
 _INODE = struct.Struct("=Qqq")  # node, offset (below 0: attributes alone), length
-_STATUS = struct.Struct("=IiQQqq")  # both
 _ENTRY = struct.Struct("=QII")  # parent's node, length of the name, flags
 _NODES = struct.Struct("=I4xQ")  # how many follow; the rest is spare
 _NOTIFY_INVALIDATE_INODE = 2
@@ -56,12 +55,7 @@ class Notifier:
 
         Waits for nothing, as ``expire``.
         """
-        # At the end of each change: so it is one function.
-        message = _STATUS.pack(_STATUS.size, _NOTIFY_INVALIDATE_INODE, 0, node, -1, 0)
-        try:  # noqa: SIM105  (suppress() takes longer than the rest)
-            os.write(self.descriptor, message)
-        except OSError:  # the kernel does not know the node, or the mount has ended
-            pass
+        self._tell(_NOTIFY_INVALIDATE_INODE, _INODE.pack(node, -1, 0))
 
     def prune(self, nodes: Sequence[int]) -> bool:
         """Let the kernel forget those nodes that no program uses; return False if it cannot.

@@ -175,6 +175,13 @@ def test_no_chunk_is_decoded_twice_by_one_sequential_reader(tmp_path: Path) -> N
         assert bytes_read(mount.pid) - before < 1.5 * stored + values.nbytes + 2**20
 
 
+def make_tall_columns(path: Path) -> np.ndarray[Any, Any]:
+    values = np.random.default_rng(1).integers(0, 1000, (700, 4000)).astype("<i4")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("d", data=values, chunks=(700, 200), compression="gzip")
+    return values
+
+
 def room_on(disk: Path) -> int:
     found = os.statvfs(disk)
     return found.f_bfree * found.f_frsize
@@ -184,9 +191,7 @@ def room_on(disk: Path) -> int:
 def test_where_there_is_no_room_for_a_band_rows_are_decoded_as_many_as_fit_into_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = np.random.default_rng(1).integers(0, 1000, (700, 4000)).astype("<i4")
-    with h5py.File(tmp_path / "f.h5", "w") as file:
-        file.create_dataset("d", data=values, chunks=(700, 200), compression="gzip")
+    values = make_tall_columns(tmp_path / "f.h5")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
     with small_disk(tmp_path / "disk", 8):
         room = room_on(tmp_path / "disk")
@@ -207,10 +212,9 @@ def test_where_there_is_no_room_for_a_band_rows_are_decoded_as_many_as_fit_into_
 def test_a_damaged_chunk_is_an_error_of_its_elements_alone_where_there_is_no_room_for_a_band(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = np.random.default_rng(1).integers(0, 1000, (700, 4000)).astype("<i4")
-    with h5py.File(tmp_path / "f.h5", "w") as file:
-        dataset = file.create_dataset("d", data=values, chunks=(700, 200), compression="gzip")
-        dataset.id.write_direct_chunk((0, 2000), b"no deflate stream")
+    values = make_tall_columns(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5", "r+") as made:
+        made["d"].id.write_direct_chunk((0, 2000), b"no deflate stream")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
     with (
         small_disk(tmp_path / "disk", 2),

@@ -106,7 +106,6 @@ def _check_value(value: Any, most_item_bytes: int) -> None:
 
 
 def _need(is_so: bool, what: str) -> None:
-    # (What is asked for each change, or each attribute, is asked without this call.)
     if not is_so:
         raise _lie(what)
 
@@ -163,12 +162,10 @@ def _check_table(table: LinkTable, group: Any, most_item_bytes: int) -> None:
 
 def _check_dataset(dataset: DatasetInfo, most_item_bytes: int) -> None:
     _count(dataset.shape or ())
-    if not 0 <= (dataset.value_count or 0) < 2**64:
-        raise _lie("a number of values")
+    _need(0 <= (dataset.value_count or 0) < 2**64, "a number of values")
     for each in dataset.text_widths:
         _need(0 <= each.text_bytes <= each.size_bytes < 2**40, "a width")
-    if not 0 < dataset.sequences_per_element < _MAX_PER_ELEMENT:
-        raise _lie("a number of sequences")
+    _need(0 < dataset.sequences_per_element < _MAX_PER_ELEMENT, "a number of sequences")
     if isinstance(dataset.data, Contiguous):
         _need(0 <= dataset.data.file_offset < _OFFSET_LIMIT, "a place in the file")
     elif isinstance(dataset.data, Chunked):
@@ -225,16 +222,13 @@ def _check_type(datatype: Any, most_item_bytes: int) -> None:
         for member in datatype.members:
             _check_type(member.type, most_item_bytes)
     size = getattr(datatype, "size_bytes", None)
-    if size is not None and size < 0:
-        raise _lie("the size of a type")
+    _need(size is None or size >= 0, "the size of a type")
 
 
 def _check_bits(bits: BitLayout, most_item_bytes: int) -> None:
-    if not 0 < bits.size_bytes <= most_item_bytes:
-        raise _lie("the size of a type")
+    _need(0 < bits.size_bytes <= most_item_bytes, "the size of a type")
     most_bits = 8 * bits.size_bytes + _SPARE_BITS
-    if not bits.offset >= 0 < bits.precision <= most_bits - bits.offset:
-        raise _lie("a precision")
+    _need(bits.offset >= 0 < bits.precision <= most_bits - bits.offset, "a precision")
 
 
 def _check_elements(datatype: Any, elements: Sequence[Any]) -> None:
